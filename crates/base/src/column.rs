@@ -151,7 +151,15 @@ pub struct WrittenColumn {
 impl ColumnWriter {
     pub fn create(path: &Path) -> io::Result<Self> {
         let name = path.file_name().unwrap_or_default();
-        let file = tempfile::Builder::new().prefix(name).suffix(TEMPORARY_SUFFIX).tempfile_in(folder_of(path))?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(name).suffix(TEMPORARY_SUFFIX);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            // As for other files: what the user's mask leaves. A temporary file is its owner's alone by default.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let file = builder.tempfile_in(folder_of(path))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), hasher: crc32fast::Hasher::new(), bytes: 0 })
     }
 
@@ -250,6 +258,18 @@ mod tests {
         std::fs::write(folder.path().join("other.binx7.partial"), "killed").unwrap();
         remove_unfinished(folder.path()).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_column_may_be_read_by_those_who_may_read_other_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["numbers", "other"].map(|name| folder.path().join(name));
+        written(&paths[0], &[1, 2, 3]);
+        atomic_file::write(&paths[1], b"x").unwrap();
+        let [column, other] = paths.map(|path| std::fs::metadata(path).unwrap().permissions().mode());
+        assert_eq!(column, other);
     }
 
     #[test]
