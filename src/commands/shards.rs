@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::commands::dataset_source::OnChange;
 use base::error::{failure, one_line, usage_error};
@@ -78,5 +78,5 @@ pub(super) fn texts(patterns: &[PathBuf]) -> Result<Vec<String>> {
             usage_error(message, "use another path, such as that of a link to it")
         })
     };
-    patterns.iter().map(text).collect::<Result<_>>().context("the shards")
+    patterns.iter().map(text).collect()
 }

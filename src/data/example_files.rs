@@ -15,7 +15,7 @@ use crate::data::example_list::{ExampleList, WrittenExamples};
 use crate::data::examples::Examples;
 use base::bounded_file::{self, MAX_DESCRIPTION_BYTES};
 use base::column::remove_unfinished;
-use base::error::one_line;
+use base::error::{WithHint as _, one_line};
 use base::lock::{Holder, Lock};
 use base::{atomic_file, digest, terminal};
 use records::caption_lengths::CaptionLengths;
@@ -100,9 +100,9 @@ fn open(folder: &Path, content: &Value) -> Result<Option<Examples>> {
         let lengths = CaptionLengths::from_counts(file.lengths);
         Ok(Some(Examples { examples, lengths, num_weightless: file.num_weightless }))
     };
-    open().with_context(|| {
-        format!("cannot use the examples in {}; remove that folder: they are made again", folder.display())
-    })
+    open()
+        .with_context(|| format!("cannot use the examples in {}", folder.display()))
+        .hint(|| "remove that folder: they are made again")
 }
 
 fn write(folder: &Path, content: &Value, examples: &Examples) -> Result<()> {
