@@ -85,14 +85,20 @@ fn length_chart(ours: &[&str], references: &[&str]) -> Option<Drawing> {
         run: None,
         points: length_shares(captions),
     };
+    let series = vec![series("ours", Style::Bars, ours), series("references", Style::Outline, references)];
+    chart_of_lengths(series, MAX_LENGTH)
+}
+
+/// Shares of captions by their words; `longest` stands for all longer ones too.
+pub(super) fn chart_of_lengths(series: Vec<Series>, longest: usize) -> Option<Drawing> {
     let chart = Chart {
         id: "lengths",
         title: "Length of captions".to_owned(),
-        unit: format!("% of the captions; {MAX_LENGTH} stands for {MAX_LENGTH} and more"),
+        unit: format!("% of the captions; {longest} stands for {longest} and more"),
         x_name: "word",
         x_high: 0.0,
         span: Span::FromZero,
-        series: vec![series("ours", Style::Bars, ours), series("references", Style::Outline, references)],
+        series,
         rule: None,
         marks: Vec::new(),
     };

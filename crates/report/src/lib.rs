@@ -21,6 +21,8 @@ mod look;
 mod page;
 mod scores;
 mod summary;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub use comparison::{COMPARISON_GENERATOR, render_comparison};
