@@ -25,16 +25,16 @@ const REQUEST: DatasetRequest<'_> = DatasetRequest {
 /// Only the large file.
 const BIG_REQUEST: DatasetRequest<'_> = DatasetRequest { files: Files::Named(&[BIG]), ..REQUEST };
 
-fn fetch(hub: &Hub, cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
+pub(super) fn fetch(hub: &Hub, cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
     files(request, &settings(&hub.address, cache), &conditions())
 }
 
-fn fetch_offline(cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
+pub(super) fn fetch_offline(cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
     files(request, &Settings { offline: true, ..settings("http://127.0.0.1:9", cache) }, &conditions())
 }
 
 /// The text of the failure of a download into an empty cache.
-fn refusal(hub: &Hub, request: &DatasetRequest<'_>) -> String {
+pub(super) fn refusal(hub: &Hub, request: &DatasetRequest<'_>) -> String {
     let cache = tempfile::tempdir().unwrap();
     describe(&fetch(hub, cache.path(), request).unwrap_err()).replace(&hub.address, "HUB")
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::dataset::tests::{fetch, fetch_offline, refusal};
 use crate::dataset::{files, plan};
 use crate::requests::Files;
 use crate::testing::{Answer, BIG, COMMIT, CONVERTED_COMMIT, Hub, READING, SAID, TEXTS, To, conditions, settings};
@@ -46,19 +47,6 @@ fn usual() -> Vec<File> {
         ("data/train-00001-of-00002.parquet", parquet(20, 3), true),
         small("load.py", "print()"),
     ]
-}
-
-fn fetch(hub: &Hub, cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
-    files(request, &settings(&hub.address, cache), &conditions())
-}
-
-fn fetch_offline(cache: &Path, request: &DatasetRequest<'_>) -> anyhow::Result<DownloadedDataset> {
-    files(request, &Settings { offline: true, ..settings("http://127.0.0.1:9", cache) }, &conditions())
-}
-
-fn refusal(hub: &Hub, request: &DatasetRequest<'_>) -> String {
-    let cache = tempfile::tempdir().unwrap();
-    describe(&fetch(hub, cache.path(), request).unwrap_err()).replace(&hub.address, "HUB")
 }
 
 /// The files of a folder and those below it, in order.
